@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from boxoffice import ids
+from boxoffice.errors import CannotRun
 from boxoffice.stores import keys
-from boxoffice.stores.database import Connection, Reader, Writer
+from boxoffice.stores.database import Connection, Database, Reader, Writer
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.shard import Shards
 
-__all__ = ["DeadLetter", "close", "count_failure", "read_parked", "try_again"]
+__all__ = ["DeadLetter", "close", "count_failure", "one_at_a_time", "read_parked", "still_parked", "try_again"]
 
 CHUNK: Final = 500
 """Records read at once."""
+
+PARKED_LOCK: Final = 0x7061726B
+"""Advisory lock, with a hash of the booking's id as its second half: one operator fails or retries it at a time."""
+
+_IN_TURN = "SELECT booking FROM unnest($2::text[]) AS asked (booking) WHERE pg_try_advisory_lock($1, hashtext(booking))"
+
+_STILL = (
+    "SELECT booking_id::text AS booking FROM dead_letters WHERE parked_at IS NOT NULL AND booking_id = ANY($1::uuid[])"
+)
 
 _LIST = """
 SELECT booking_id::text AS booking, record, error, attempts, coalesce(parked_at, updated_at) AS parked_at
@@ -58,6 +69,32 @@ async def count_failure(connection: Connection, booking: str, record: bytes, err
     Returns the attempts so far.
     """
     return int(await connection.fetchval(_COUNT, booking, record, error, attempts_max))
+
+
+@asynccontextmanager
+async def one_at_a_time(database: Database, booking_ids: Sequence[str]) -> AsyncIterator[Connection]:
+    """While this lasts nobody else ends or retries these. Whatever was read of them before may be outdated.
+
+    Yields the session that holds the locks: what is written in it is written by whoever still has them. A session lets go of
+    them when it ends or goes back to its pool. Raises `CannotRun` at once when another has one of them.
+    """
+    async with database.writer() as connection:
+        got = {row["booking"] for row in await connection.fetch(_IN_TURN, PARKED_LOCK, booking_ids)}
+        if other := [booking for booking in booking_ids if booking not in got]:
+            raise CannotRun(f"Another operator fails or retries {other[0]} at this moment: look again in some seconds.")
+        yield connection
+
+
+async def still_parked(shards: Shards, connection: Reader, booking_ids: Sequence[str]) -> list[str]:
+    """Those of them that are parked, in their order: as PostgreSQL says, or set aside in Redis."""
+    parked = {row["booking"] for row in await connection.fetch(_STILL, booking_ids)}
+    for redis, some in shards.by_redis(booking_ids, ids.shard_of):
+        async with redis.pipeline(transaction=False) as pipe:
+            for booking in some:
+                pipe.zscore(keys.dead(ids.shard_of(booking)), booking)
+            scores = await pipe.execute()
+        parked |= {booking for booking, score in zip(some, scores, strict=True) if score is not None}
+    return [booking for booking in booking_ids if booking in parked]
 
 
 async def try_again(writer: Writer, booking_ids: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from boxoffice.repair.reconcile import Reconciler
 from boxoffice.repair.salvage import client_of, facts_of, last4_of, names_of
 from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
-from boxoffice.stores.database import Connection, Database
+from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Payload, pack_payload
 from boxoffice.stores.shard import Shards
 
@@ -41,57 +41,65 @@ class Failing:
     def __init__(
         self,
         shards: Shards,
-        database: Database,
         gateway: PaymentGateway,
         reconcilers: Sequence[Reconciler],
         settings: Settings,
     ) -> None:
         self._shards = shards
-        self._database = database
         self._gateway = gateway
         self._reconcilers = reconcilers
         self._settings = settings
 
-    async def fail(self, letter: DeadLetter) -> Ended:
+    async def fail(self, letter: DeadLetter, connection: Connection) -> Ended:
         """Let its payment go, write it as failed, give its tickets back. May be repeated when it was cut short.
 
-        Raises `CannotRun`, and what the stores raise.
+        The session is the one in which `dead_letters.one_at_a_time` holds the booking, and the letter was read since: so no
+        retry gives it to a worker meanwhile. Raises `CannotRun`, and what the stores raise.
         """
         shard = ids.shard_of(letter.booking)
-        told = await fence.told(self._shards[shard])
-        decided = await self._database.fetchrow(
-            "SELECT status, failure_code FROM bookings WHERE id = $1::uuid AND status NOT IN ('pending', 'held')",
-            letter.booking,
-        )
-        if decided and decided["failure_code"] != "poison":
-            raise CannotRun(f"PostgreSQL has it as {decided['status']}: `boxoffice dead retry` tells Redis so.")
+        here = self._shards[shard]
+        told = await fence.told(here)
+        if await here.redis.zscore(keys.pending(shard), letter.booking) is not None:
+            raise CannotRun("It waits for a worker, which may sell it: look again in some seconds.")
+        await self.refuse_decided(connection, letter.booking)
         payment_key = names_of(letter).payment_key
         if letter.record and not letter.record.body.amount_cents:
             payment_key = ""  # it costs nothing, and no gateway has heard of it
-        books = await self._database.fetchval("SELECT gateway FROM payments WHERE payment_key = $1", payment_key)
+        books = await connection.fetchval("SELECT gateway FROM payments WHERE payment_key = $1", payment_key)
         if books and not same_books(books, self._gateway.books):
             raise CannotRun(
                 f"Its payment stands in the books of {books}; the gateway here keeps {self._gateway.books}."
             )
-        status, reference, payment = await self.let_go(payment_key)
-        async with self._database.writer() as connection:
-            facts = await self.facts(connection, letter)
-            pair = None
-            if facts:
-                async with connection.transaction():
-                    await self.write(connection, letter, facts, payment_key, status, reference)
-                    pair = await fence.open_batch(connection, shard, told)
+        status, reference, payment = await self.let_go(connection, letter.booking, payment_key)
+        facts = await self.facts(connection, letter)
+        pair = None
+        if facts:
+            async with connection.transaction():
+                await self.write(connection, letter, facts, payment_key, status, reference)
+                await self.refuse_decided(connection, letter.booking)
+                pair = await fence.open_batch(connection, shard, told)
         stock = await self.give_back(letter, facts, pair)
-        await dead_letters.close(self._database, letter.booking)
+        await dead_letters.close(connection, letter.booking)
         return Ended(letter.booking, payment, facts is not None, stock)
 
-    async def let_go(self, payment_key: str) -> tuple[str, str | None, str]:
-        """Status of its payment row, the gateway's reference, and what to tell."""
+    async def refuse_decided(self, connection: Connection, booking: str) -> None:
+        """Raises `CannotRun` when PostgreSQL has decided it otherwise than this does."""
+        decided = await connection.fetchrow(
+            "SELECT status, failure_code FROM bookings WHERE id = $1::uuid AND status NOT IN ('pending', 'held')",
+            booking,
+        )
+        if decided and decided["failure_code"] != "poison":
+            raise CannotRun(f"PostgreSQL has it as {decided['status']}: `boxoffice dead retry` tells Redis so.")
+
+    async def let_go(self, connection: Connection, booking: str, payment_key: str) -> tuple[str, str | None, str]:
+        """Status of its payment row, the gateway's reference, and what to tell. Raises `CannotRun` when it was decided while
+        the gateway was asked: then its money is not ours to let go."""
         if not payment_key:
             return "", None, "none was tried"
         found = await self._gateway.lookup(payment_key, None)
         reference = found.reference if isinstance(found, Found) else None
         knew = found.status if isinstance(found, Found) else type(found).__name__.lower()
+        await self.refuse_decided(connection, booking)
         if isinstance(await self._gateway.void(payment_key, reference), Done):
             return "voided", reference, f"{knew}, let go"
         return "unknown", reference, f"{knew}; a worker goes on letting it go"
@@ -109,7 +117,8 @@ class Failing:
             )  # fmt: skip
 
     async def give_back(self, letter: DeadLetter, facts: Facts | None, pair: fence.Pair | None) -> str:
-        """Tell Redis that it failed: its tickets go on sale again. The script's word."""
+        """Tell Redis that it failed: its tickets go on sale again. How they came back. Raises `CannotRun` when Redis has it as
+        something else by now."""
         booking, shard = letter.booking, ids.shard_of(letter.booking)
         names = names_of(letter)
         scope, event, payment_key = names.scope or "-", names.event or "-", names.payment_key
@@ -117,12 +126,14 @@ class Failing:
         own = [keys.event(shard, event), keys.owners(shard, event)]
         own += [keys.booking(shard, booking), keys.idempotency(shard, scope)]
         here = self._shards[shard]
-        await here.run(
+        (word,) = await here.run(
             "settle", keys=own, ttl_s=self._settings.worker.settled_ttl_s, pair=str(pair or ""), events=1,
             verdicts=[verdict],
         )  # fmt: skip
-        if (await here.redis.get(keys.booking(shard, booking)) or b"").startswith(b"F|"):
-            return "record"
+        if word != b"gone":
+            if (await here.redis.get(keys.booking(shard, booking)) or b"").startswith(b"F|"):
+                return "record"
+            raise CannotRun("Redis has it as settled or paid anew: look at it with `boxoffice bookings show`.")
         # Nobody can read what it held: without it, a recount of what the others hold gives back the rest.
         async with here.redis.pipeline(transaction=True) as pipe:
             pipe.zrem(keys.pending(shard), booking)

@@ -53,7 +53,7 @@ class Parked:
     ) -> None:
         self._database = database
         self._shards = shards
-        self.failing = Failing(shards, database, gateway, reconcilers, settings)
+        self.failing = Failing(shards, gateway, reconcilers, settings)
 
     async def all(self, *, event: str = "", reason: str = "") -> list[DeadLetter]:
         """Those that are parked, in the order in which they were: of one event, or whose error has this in it, if asked so.
@@ -80,17 +80,26 @@ class Parked:
 
     async def retry(self, booking_id: str) -> None:
         """Let a worker try it again now, with all its attempts. Raises `NotFound`, `CannotRun`."""
-        await self.retry_all([await self.one(booking_id)])
+        if not await self._try_again([(await self.one(booking_id)).booking]):
+            raise NotFound(f"No booking {booking_id} is parked.")
 
     async def retry_all(self, letters: Sequence[DeadLetter], progress: Callable[[int], None] = lambda _: None) -> None:
-        """Let workers try these again now, with all their attempts. `progress` is told how many have been given back.
+        """Let workers try these again now, with all their attempts. `progress` is told how many have been given back. One that
+        is no longer parked by then is passed over.
 
         Raises `CannotRun`; those that have been given back stay so, and all may be asked for again.
         """
+        for start in range(0, len(letters), CHUNK):
+            chunk = [letter.booking for letter in letters[start : start + CHUNK]]
+            await self._try_again(chunk)
+            progress(start + len(chunk))
+
+    async def _try_again(self, bookings: Sequence[str]) -> list[str]:
+        """Those that were still parked, and are the workers' now."""
         try:
-            for start in range(0, len(letters), CHUNK):
-                chunk = [letter.booking for letter in letters[start : start + CHUNK]]
-                await dead_letters.try_again(self._database, chunk)
+            async with dead_letters.one_at_a_time(self._database, bookings) as connection:
+                chunk = await dead_letters.still_parked(self._shards, connection, bookings)
+                await dead_letters.try_again(connection, chunk)
                 # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a
                 # second.
                 for redis, some in self._shards.by_redis(chunk, ids.shard_of):
@@ -101,7 +110,7 @@ class Parked:
                             pipe.zadd(keys.pending(shard), {booking: 1 + 1 / 16})
                             pipe.zrem(keys.dead(shard), booking)
                         await pipe.execute()
-                progress(start + len(chunk))
+            return chunk
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
 
@@ -131,7 +140,10 @@ class Parked:
         Raises `NotFound`, `CannotRun`.
         """
         try:
-            return await self.failing.fail(await self.one(booking_id))
+            booking = (await self.one(booking_id)).booking
+            async with dead_letters.one_at_a_time(self._database, [booking]) as connection:
+                # Read again: a worker may have been given it, and may have sold it, before it was ours.
+                return await self.failing.fail(await self.one(booking), connection)
         except WentBack as error:
             raise CannotRun(
                 "PostgreSQL went back in time and may lack how this booking ended. `boxoffice reconcile --fix` writes again "

@@ -34,6 +34,36 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a parked booking that is failed and retried at once",
+        (
+            (
+                "boxoffice/books/dead_letters.py",
+                "WHERE pg_try_advisory_lock($1, hashtext(booking))",
+                "WHERE $1::int + hashtext(booking) IS NOT NULL",
+            ),
+        ),
+        "tests/boxoffice/repair/test_failing.py",
+        "while_it_is_failed",
+    ),
+    Mutant(
+        "the money of a sold booking that an operator's failing lets go",
+        (
+            (
+                "boxoffice/repair/failing.py",
+                "        await self.refuse_decided(connection, booking)\n        if isinstance",
+                "        if isinstance",
+            ),
+        ),
+        "tests/boxoffice/repair/test_failing.py",
+        "sold_meanwhile",
+    ),
+    Mutant(
+        "a settled record that an operator's failing deletes",
+        (("boxoffice/repair/failing.py", 'if word != b"gone":', "if word == b'F':"),),
+        "tests/boxoffice/repair/test_failing.py",
+        "not_deleted",
+    ),
+    Mutant(
         "places that are given by ids alone",
         (
             (

@@ -64,7 +64,7 @@ _ALSO: dict[str, str] = {
     " tests/boxoffice/settlement/test_draining.py",
     "boxoffice/books/inserting.py": "tests/boxoffice/books/test_rows.py tests/boxoffice/settlement/test_draining.py",
     "boxoffice/repair/differences.py": "tests/boxoffice/repair/test_payments_audit.py tests/boxoffice/money/test_accounts.py",
-    "boxoffice/repair/failing.py": "tests/boxoffice/repair/test_parked.py",
+    "boxoffice/repair/failing.py": "tests/boxoffice/repair/test_parked.py tests/boxoffice/repair/test_failing.py",
     "boxoffice/repair/salvage.py": "tests/boxoffice/repair/test_parked.py tests/boxoffice/repair/test_parked_records.py",
     "boxoffice/books/poisoned.py": "tests/boxoffice/repair/test_parked.py",
     "boxoffice/books/dead_letters.py": "tests/boxoffice/repair/test_parked.py",
