@@ -433,7 +433,8 @@ def known_keys(shards: Sequence[int]) -> str:
     """A pattern that every key in Redis matches: functions of keys.py, or arq's own."""
     import re
 
-    marks = {"event": "[0-9a-z]{12}", "booking": "[0-9a-f-]{36}", "scope": "[0-9a-f]{32}", "move": r"\d+-\d+"}
+    marks = {"event": "[0-9a-z]{12}", "booking": "[0-9a-f-]{36}", "scope": "[0-9a-f]{32}", "move": r"\d+-\d+",
+             "digest": "[0-9a-f]{64}"}  # fmt: skip
     patterns = []
     for shard in shards:
         named = [
@@ -445,7 +446,7 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.ended(shard, "<event>"), keys.changes(shard, "<booking>"),
             keys.gate(shard), keys.bell(shard), keys.unchecked(shard), keys.lacking(shard), keys.probe(shard),
             keys.clock(shard),
-            keys.rates(shard), keys.declines(shard),
+            keys.rates(shard), keys.declines(shard), keys.sums(shard), keys.session(shard, "<digest>"),
             keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.workers(shard), keys.arq_queue(shard),
             f"{keys.arq_queue(shard)}:health-check",
         ]  # fmt: skip
