@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from redis.exceptions import OutOfMemoryError
 
 from boxoffice.access.api_keys import KEYS_SHARD, ApiKeys
 from boxoffice.access.scopes import OPS, Caller
@@ -57,7 +58,7 @@ class Sessions:
         token, session = self._token(), _Session(prefix, self._api_keys.known[prefix].sha256)
         try:
             await self._redis.set(_place_of(token), msgspec.json.encode(session), ex=self._ttl_s)
-        except AWAY as error:
+        except (*AWAY, OutOfMemoryError) as error:
             raise StoreAway from error
         return token, caller
 

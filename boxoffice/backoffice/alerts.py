@@ -123,7 +123,7 @@ def _old(seen: Seen) -> str | None:
 
 def _slow(name: str, what: str, limit_s: float) -> Look:
     def look(seen: Seen) -> str | None:
-        if seen.short is None:
+        if seen.short is None or not seen.now.sums:
             return None
         found = quantile(SPREADS[name].bounds, seen.spread(name, seen.short), 0.99)
         return f"One booking in a hundred {what.format(found)}." if found is not None and found > limit_s else ""
@@ -133,7 +133,7 @@ def _slow(name: str, what: str, limit_s: float) -> Look:
 
 def _share(part: Sequence[str], of: str, limit: float, sentence: str) -> Look:
     def look(seen: Seen) -> str | None:
-        if seen.short is None:
+        if seen.short is None or not seen.now.sums:
             return None
         every = seen.more(of, seen.short)
         share = sum(seen.more(name, seen.short) for name in part) / every if every else 0.0
@@ -144,7 +144,7 @@ def _share(part: Sequence[str], of: str, limit: float, sentence: str) -> Look:
 
 def _any(name: str, sentence: str) -> Look:
     def look(seen: Seen) -> str | None:
-        if seen.long is None:
+        if seen.long is None or not seen.now.sums:
             return None
         count = seen.more(name, seen.long)
         return sentence.format(count) if count else ""
@@ -255,11 +255,15 @@ class Alerts:
     def __init__(self) -> None:
         self._past: deque[tuple[int, Mapping[str, int]]] = deque()
         self._since: dict[str, int] = {}
+        self._looked_ms = 0
 
     def look(self, figures: Figures) -> list[Alert]:
         """How each rule stands by these figures; those that fire first."""
         seen = Seen(figures, self._before(figures.at_ms, WINDOW_S), self._before(figures.at_ms, LONG_S))
         self._remember(figures)
+        if figures.at_ms - self._looked_ms > 1_000 * LEAST_S:
+            self._since.clear()  # nobody has seen that it stayed true
+        self._looked_ms = figures.at_ms
         order = ("firing", "pending", "unknown", "quiet")
         return sorted((self._stands(rule, seen) for rule in RULES), key=lambda alert: order.index(alert.state))
 

@@ -11,16 +11,19 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar
 
+from redis.exceptions import OutOfMemoryError
+
 from boxoffice.books import interventions
 from boxoffice.books.dead_letters import DeadLetter
 from boxoffice.clock import iso
-from boxoffice.errors import BoxOfficeError, CannotRun, NotDone
+from boxoffice.errors import BoxOfficeError, CannotRun, NotDone, StoreAway, Unavailable
 from boxoffice.repair.failing import Ended
 from boxoffice.repair.parked import Parked
 from boxoffice.repair.reconcile import EventReport
 from boxoffice.repair.tools import Repair
 from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import TRANSIENT
+from boxoffice.stores.redis import AWAY
 
 __all__ = ["HISTORY_MAX", "Operating", "refused_as_not_done"]
 
@@ -37,15 +40,25 @@ SELECT * FROM (
 ) deeds ORDER BY at DESC LIMIT $1
 """
 
+_AWAY: Final = (*TRANSIENT, *AWAY, OutOfMemoryError)
+"""Neither store's answer: it is away, or takes nothing at the moment."""
+
 Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
 def refused_as_not_done() -> Iterator[None]:
-    """What keeps a command from its work, as whoever calls the API is told it."""
+    """What keeps a command from its work, as whoever calls the API is told it. A store that does not answer is `StoreAway`, as
+    anywhere else: it may have been done, and may be asked for again."""
     try:
         yield
+    except _AWAY as error:
+        raise StoreAway from error
     except CannotRun as error:
+        if isinstance(error.__cause__, Unavailable):
+            raise error.__cause__ from error
+        if isinstance(error.__cause__, _AWAY):
+            raise StoreAway from error
         raise NotDone(error.detail) from error
 
 
@@ -125,8 +138,9 @@ class Operating:
         try:
             result, outcome = await work()
         except BoxOfficeError as error:
-            with contextlib.suppress(*TRANSIENT):
-                await interventions.end(self._database, number, f"refused: {type(error).__name__}")
+            if not isinstance(error, Unavailable):  # else it may have been done, and has no outcome
+                with contextlib.suppress(*TRANSIENT):
+                    await interventions.end(self._database, number, f"refused: {type(error).__name__}")
             raise
         with contextlib.suppress(*TRANSIENT):
             await interventions.end(self._database, number, outcome)

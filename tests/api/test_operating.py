@@ -6,9 +6,16 @@ from typing import Any
 
 import httpx2
 import pytest
+from redis.exceptions import ConnectionError as RedisAway
+from redis.exceptions import OutOfMemoryError
 
+from boxoffice import ids
 from boxoffice.access.store import Grant
+from boxoffice.backoffice.finding import Finder
+from boxoffice.books.dead_letters import DeadLetter
 from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.repair import parked as parked_module
+from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -242,3 +249,65 @@ async def test_an_api_with_the_least_rights_is_refused_nothing(
         await here.desk.cancel(await till.hold(GA=1), "key:x")
         assert len(await here.operating.history(50)) >= 5
     assert least_rights.refusals() == []
+
+
+def parked_away(office: BoxOffice, patch: pytest.MonkeyPatch, letter: DeadLetter) -> None:
+    """Redis is there when the deed is begun, and away in its midst."""
+    looks = iter([[letter]])
+
+    async def read(*_: object, **__: object) -> list[DeadLetter]:
+        found = next(looks, None)
+        if found is None:
+            raise RedisAway
+        return found
+
+    patch.setattr(parked_module, "read_parked", read)
+
+
+@pytest.mark.parametrize("verb", ["retry", "fail"])
+async def test_a_store_that_goes_away_in_mid_deed_has_refused_nothing(
+    ops: httpx2.AsyncClient, office: BoxOffice, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """It may have been done: it is to be asked for again, and its line says nothing of how it ended."""
+    booking = ids.booking_id(SHARD, 1)
+    parked_away(office, monkeypatch, DeadLetter(booking, "", 5, "", None, b""))
+
+    answer = await ops.post(f"/v1/ops/parked/{booking}/{verb}")
+
+    assert_problem(answer, 503, "store-away")
+    assert answer.headers["retry-after"]
+    monkeypatch.undo()
+    assert [(each["verb"], each["outcome"]) for each in await deeds(ops) if each["booking_id"] == booking] == [
+        (verb, None)
+    ]
+
+
+@pytest.mark.parametrize("error", [RedisAway, OutOfMemoryError])
+async def test_a_redis_that_is_away_while_counters_are_compared_is_no_fault_of_ours(
+    ops: httpx2.AsyncClient,
+    office: BoxOffice,
+    event: EventView,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Repair, "one", away)
+    for fix in (False, True):
+        answer = await ops.post(f"/v1/ops/events/{event.id}/reconcile", json={"fix": fix})
+        assert_problem(answer, 503, "store-away")
+    assert [(each["verb"], each["outcome"]) for each in await deeds(ops) if each["verb"] == "reconcile"] == [
+        ("reconcile", None)
+    ]
+
+
+async def test_a_redis_that_is_away_at_the_desk_is_no_fault_of_ours(
+    ops: httpx2.AsyncClient, office: BoxOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise RedisAway
+
+    monkeypatch.setattr(Finder, "owner", away)
+    answer = await ops.post(f"/v1/ops/bookings/{ids.booking_id(SHARD, 1)}/cancel", json={"reason": "they asked"})
+    assert_problem(answer, 503, "store-away")

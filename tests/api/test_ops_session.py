@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from api.app import create_app
 from boxoffice.access.rates import Allowance, rate_limited
@@ -225,3 +226,17 @@ async def test_an_emptied_redis_has_forgotten_who_is_signed_in(
 async def test_a_token_that_is_none_is_nobody(page: httpx2.AsyncClient, token: str) -> None:
     answer = await page.get("/v1/ops/session", headers={**PAGE, "Cookie": f"boxoffice_ops={token}".encode()})  # type: ignore[arg-type]
     assert_problem(answer, 401, "unauthorized")
+
+
+async def test_a_full_redis_begins_no_session(
+    page: httpx2.AsyncClient, office: BoxOffice, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody's mistake, and nothing that stays: 503."""
+
+    async def full(*_: object, **__: object) -> None:
+        raise OutOfMemoryError
+
+    monkeypatch.setattr(office.redis, "set", full)
+    answer = await page.post("/ops/session", json={"api_key": key}, headers=CHANGE)
+    assert_problem(answer, 503, "store-away")
+    assert "set-cookie" not in answer.headers

@@ -34,6 +34,30 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a cookie that counts without the page's header",
+        (("api/sessions.py", "    if request.headers.get(PAGE_HEADER) != PAGE:\n        return None\n", ""),),
+        "tests/api/test_ops_session.py",
+        "cookie_alone",
+    ),
+    Mutant(
+        "a change that a cookie makes without the page's origin",
+        (("api/sessions.py", "if token is not None and request.method not in READS:", "if token == '':"),),
+        "tests/api/test_ops_session.py",
+        "own_origin",
+    ),
+    Mutant(
+        "a session that stays good when its key is revoked",
+        (
+            (
+                "boxoffice/access/sessions.py",
+                "self._api_keys.holder_of(session.prefix, session.sha256)",
+                "self._api_keys.holder_of(session.prefix, self._api_keys.known[session.prefix].sha256)",
+            ),
+        ),
+        "tests/api/test_ops_session.py",
+        "not_good_any_more",
+    ),
+    Mutant(
         "a parked booking that is failed and retried at once",
         (
             (

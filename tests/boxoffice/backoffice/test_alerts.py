@@ -57,6 +57,24 @@ def test_all_is_quiet_when_all_is_well() -> None:
     assert {alert.state for alert in found} == {"unknown", "quiet"}
 
 
+def test_without_the_sums_nobody_knows() -> None:
+    """Their Redis is away: that is no quiet, and what it has when it is back is not of these minutes."""
+    alerts = Alerts()
+    alerts.look(figures(0, {"http": 100, "http:5xx": 90, "http:500": 1, "lapses": 7}))
+    away = states(alerts.look(figures(60)))
+    assert {away[name] for name in ("BoxofficeErrors", "BoxofficeOurMistake", "BoxofficeLeasesLapse")} == {"unknown"}
+    assert (away["BoxofficeSettlementSlow"], away["BoxofficeParked"]) == ("unknown", "quiet")
+    back = states(alerts.look(figures(65, {"http": 110, "http:5xx": 90, "http:500": 1, "lapses": 7})))
+    assert {back[name] for name in ("BoxofficeErrors", "BoxofficeOurMistake", "BoxofficeLeasesLapse")} == {"quiet"}
+
+
+def test_hours_in_which_nobody_looked_are_not_counted() -> None:
+    """True then and true now is not true all the time: it is pending anew."""
+    alerts = Alerts()
+    for at_s, state in ((0, "pending"), (20, "pending"), (40, "pending"), (60, "firing"), (4_000, "pending")):
+        assert states(alerts.look(figures(at_s, **shard(parked=1))))["BoxofficeParked"] == state, at_s
+
+
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
@@ -84,6 +102,8 @@ def test_a_rule_waits_as_long_as_it_says_and_then_fires(name: str, wrong: dict[s
     assert states(alerts.look(figures(0)))[name] == "quiet"
     first = alerts.look(figures(1, **wrong))
     assert states(first)[name] == ("pending" if rule.for_s else "firing")
+    for at_s in range(16, 1 + rule.for_s, 15):  # somebody goes on looking
+        alerts.look(figures(at_s, **wrong))
     found = alerts.look(figures(1 + rule.for_s, **wrong))
     assert [alert.name for alert in found if alert.state == "firing"] == [name]
     assert found[0].since_ms == 1_000 and found[0].summary

@@ -72,3 +72,16 @@ def test_strangers_are_no_measure_of_our_answers() -> None:
     after = counted()
     more = {name: after[name] - before.get(name, 0) for name in ("http", "http:5xx", "http:500")}
     assert more == {"http": 4, "http:5xx": 2, "http:500": 1}
+
+
+async def test_a_redis_that_takes_no_writes_is_read_all_the_same(office: BoxOffice) -> None:
+    """Full: what was counted before is there."""
+    here = Sums(office.shards)
+    series.LAPSES.cell().add(1)
+    before = (await here.read())["lapses"]
+    series.LAPSES.cell().add(1)
+    await office.redis.config_set("maxmemory", 1)
+    try:
+        assert (await here.read())["lapses"] == before
+    finally:
+        await office.redis.config_set("maxmemory", 0)
