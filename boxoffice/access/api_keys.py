@@ -115,6 +115,16 @@ class ApiKeys:
         `caller_of`: a key that was revoked, has expired or has another secret now is none."""
         return (await self._look_up(prefix, sha256))[0]
 
+    async def may(self, prefix: str, scope: str) -> bool:
+        """Whether there is such a key with this scope, by what is in memory: no proof that anybody has its secret. Raises
+        `GateClosed` and `StoreAway` as `caller_of`."""
+        if prefix not in self.known:
+            await self._refresh()
+        known = self.known.get(prefix)
+        if known is None and self._version is None:
+            raise GateClosed
+        return known is not None and known.sha256 != "" and scope in known.scopes
+
     async def _look_up(self, prefix: str, sha256: str) -> tuple[Caller, float]:
         """The caller, and for how many seconds the key is still good. Raises as `caller_of`."""
         if prefix not in self.known:

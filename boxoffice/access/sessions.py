@@ -1,8 +1,9 @@
 """Operators who are signed in at `/ops`: a session stands for the API key that it was begun with.
 
-The page keeps no key: its cookie has a random token, and Redis the token's digest, beside the key's prefix and the digest of
-its secret. So whoever reads Redis can sign in nowhere, and a key that is revoked, expires or gets another secret ends its
-sessions as soon as it is refused itself. A Redis that was emptied has forgotten them: one signs in again.
+The page keeps no key: its cookie has the key's prefix and a random token (`prefix.token`), and Redis the digest of both,
+beside the prefix and the digest of the key's secret. So whoever reads Redis can sign in nowhere, and a key that is revoked,
+expires or gets another secret ends its sessions as soon as it is refused itself. A Redis that was emptied has forgotten them:
+one signs in again. Redis is asked for sessions of known operators' keys alone, so that a made-up cookie costs it nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["TOKEN_MAX", "Sessions"]
 
 TOKEN_BYTES: Final = 32
 
-TOKEN_MAX: Final = 64
+TOKEN_MAX: Final = 128
 """Characters of a token: more is none of ours, and is not looked for."""
 
 
@@ -55,7 +56,7 @@ class Sessions:
         caller = await self._api_keys.caller_of(api_key)
         caller.check(OPS, None)
         prefix = caller.allowance.api_key
-        token, session = self._token(), _Session(prefix, self._api_keys.known[prefix].sha256)
+        token, session = f"{prefix}.{self._token()}", _Session(prefix, self._api_keys.known[prefix].sha256)
         try:
             await self._redis.set(_place_of(token), msgspec.json.encode(session), ex=self._ttl_s)
         except (*AWAY, OutOfMemoryError) as error:
@@ -65,8 +66,11 @@ class Sessions:
     async def caller_of(self, token: str) -> Caller:
         """Whom a session stands for, as its key is now. Raises `Unauthorized` for one that has ended, and as
         `ApiKeys.caller_of`."""
+        prefix, dot, _ = token.partition(".")
+        if not dot or len(token) > TOKEN_MAX or not await self._api_keys.may(prefix, OPS):
+            raise Unauthorized
         try:
-            found = await self._redis.get(_place_of(token)) if len(token) <= TOKEN_MAX else None
+            found = await self._redis.get(_place_of(token))
         except AWAY as error:
             raise StoreAway from error
         if found is None:

@@ -240,3 +240,25 @@ async def test_a_full_redis_begins_no_session(
     answer = await page.post("/ops/session", json={"api_key": key}, headers=CHANGE)
     assert_problem(answer, 503, "store-away")
     assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("prefix", ["", "nobody.", "{reader}."])
+async def test_a_made_up_cookie_costs_redis_nothing(
+    page: httpx2.AsyncClient, office: BoxOffice, key: str, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    """Only of a key that operators have it is asked for a session."""
+    await sign_in(page, key)
+    page.cookies.clear()
+    reader = await office.access.create_api_key(CLIENT, Grant(("read",)))
+    asked: list[object] = []
+
+    async def get(name: object) -> None:
+        asked.append(name)
+
+    monkeypatch.setattr(office.redis, "get", get)
+    cookie = prefix.replace("{reader}", reader.partition(".")[0]) + "A" * 43
+    assert_problem(await who(page, Cookie=f"boxoffice_ops={cookie}"), 401, "unauthorized")
+    assert asked == []
+    cookie = f"{key.partition('.')[0]}." + "A" * 43
+    assert_problem(await who(page, Cookie=f"boxoffice_ops={cookie}"), 401, "unauthorized")
+    assert len(asked) == 1

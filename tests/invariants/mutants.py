@@ -49,9 +49,9 @@ MUTANTS = (
         "a session that stays good when its key is revoked",
         (
             (
-                "boxoffice/access/sessions.py",
-                "self._api_keys.holder_of(session.prefix, session.sha256)",
-                "self._api_keys.holder_of(session.prefix, self._api_keys.known[session.prefix].sha256)",
+                "boxoffice/access/api_keys.py",
+                "        return (await self._look_up(prefix, sha256))[0]\n",
+                "        await self.renew()\n        return (await self._look_up(prefix, self.known[prefix].sha256))[0]\n",
             ),
         ),
         "tests/api/test_ops_session.py",
