@@ -168,6 +168,7 @@ BOUNDS = {
     "gateway.webhook_age_s": "[1, ...)",
     "telemetry.api_port": "[0, 65535]",
     "api.copy_ms": "[0, 5000]",
+    "api.session_s": "[60, 604800]",
     "api.waits_client_max": "[1, ...)",
     "api.waits_max": "[1, ...)",
     "limits.feed_page_max": "[1, 5000]",

@@ -66,6 +66,7 @@ async def test_everything_is_done_for_every_shard(
         "reconciling": {(worker.reconcile_s, 30)},
         "watching": {(15, 0)},
         "beating": {(2, 0)},
+        "summing": {(1, 0)},
         "trimming": {(60, 60)},
     }
     for what in ("guarding", "loading", "sweeping", "reconciling"):

@@ -88,7 +88,7 @@ async def test_refusals_of_a_kind_have_so_many_lines(
         assert len(lines) == at_once
         key = ("request.refused", "malformed-request", "book", client)
         for _ in range(2):  # as an hour later, and another
-            quiet.again(asyncio.get_running_loop(), "request.refused", key, at_once)
+            quiet.again(asyncio.get_running_loop(), "request.refused", key, at_once, quiet.kinds[key])
     assert [line.get("requests", 1) for line in lines] == [1] * at_once + [500 - at_once]
     assert len({(line["event"], line["type"], line["client"]) for line in lines}) == 1
 
