@@ -75,7 +75,7 @@ async def read_deeds(
 @router.get(
     "/bookings",
     summary="Find bookings",
-    responses=_shows(schemas.FoundBookings, "malformed-request", "card-data-not-accepted", *_AWAY),
+    responses=_shows(schemas.FoundBookings, "malformed-request", "card-data-not-accepted", "overloaded", *_AWAY),
 )
 async def find_bookings(
     office: Office, caller: Caller,

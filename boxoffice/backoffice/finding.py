@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from boxoffice import ids
 from boxoffice.backoffice.snapshots import snapshot
 from boxoffice.bookings.reading import Bookings
-from boxoffice.errors import BoxOfficeError, NotFound
+from boxoffice.errors import BoxOfficeError, NotFound, Overloaded
 from boxoffice.settings import Settings
 from boxoffice.states import WORDS
 from boxoffice.stores import keys
@@ -36,8 +36,11 @@ __all__ = ["Finder", "Finding", "Match", "Wanted", "records"]
 TEXT_MAX: Final = 255
 """Characters of what is looked for: as many as a gateway's ids may have."""
 
-CHUNK: Final = 1_000
-"""Records read at once: some 400 kB."""
+CHUNK: Final = 200
+"""Records read at once: some 80 kB, and a few milliseconds of whoever sells tickets in the same process."""
+
+AGAIN_S: Final = 2
+"""When to look again while another looks through Redis."""
 
 _BY_REFERENCE: Final = """
 SELECT b.id::text AS id, c.id AS client FROM clients c CROSS JOIN LATERAL (
@@ -116,6 +119,7 @@ class Finder:
         self._shards = shards
         self._bookings = bookings
         self._settings = settings
+        self._sweep = asyncio.Lock()
 
     async def owner(self, booking: str) -> str:
         """The client of a booking, by its canonical id. Raises `NotFound` when both stores answered and neither knows it,
@@ -132,25 +136,32 @@ class Finder:
 
     async def find(self, text: str, limit: int, *, ended: bool = False) -> Finding:
         """Bookings of which this is the id, the reference, the customer, or a payment's or refund's key or the gateway's id
-        of it. `ended`: look in Redis for holds, too, that ended unpaid and are not forgotten yet.
+        of it. `ended`: look in Redis for holds, too, that ended unpaid and are not forgotten yet. By its id a booking is read
+        alone; for anything else Redis is looked through, for one at a time.
 
-        Raises PostgreSQL's errors, `Malformed` and `CardDataRefused` for the text.
+        Raises PostgreSQL's errors, `Malformed` and `CardDataRefused` for the text, and `Overloaded` while another looks.
         """
         check_text(text, "/text", TEXT_MAX)
+        if (known := ids.canonical_booking_id(text)) and (match := await self._by_id(known)):
+            return Finding([match])
         found: builtins.list[_Candidate] = []
         async with snapshot(self._settings) as connection:
-            if booking := ids.canonical_booking_id(text):
-                client = await connection.fetchval("SELECT client_id FROM bookings WHERE id = $1::uuid", booking)
-                found += [_Candidate(booking, client, "id")] if client else []
             for by, query in (("reference", _BY_REFERENCE), ("customer", _BY_CUSTOMER), ("payment", _BY_PAYMENT)):
                 if not found or by == "customer":
                     found += await _candidates(connection, by, query, text, limit + 1)
 
         def found_by(record: Record) -> str | None:
-            names = {record.id: "id", record.payment_key: "payment", record.body.reference: "reference"}
-            return names.get(booking or text) or ("customer" if record.body.customer == text else None)
+            names = {record.payment_key: "payment", record.body.reference: "reference"}
+            return names.get(text) or ("customer" if record.body.customer == text else None)
 
         return await self._finding(found, found_by, limit, ended=ended)
+
+    async def _by_id(self, booking: str) -> Match | None:
+        """None, too, when Redis is away and PostgreSQL does not know it."""
+        try:
+            return await self._match(_Candidate(booking, await self.owner(booking), "id"))
+        except (NotFound, RedisError, OSError):
+            return None
 
     async def by_card(self, last4: str, day: date, limit: int, *, ended: bool = False) -> Finding:
         """Bookings that were tried to be paid on that day (UTC) with a card that ends so. Raises as `find`."""
@@ -187,13 +198,16 @@ class Finder:
         ended: bool = False,
     ) -> Finding:
         away = False
-        try:
-            for shard in self._shards:
-                async for record in records(shard, ended=ended):
-                    if by := found_by(record):
-                        found.append(_Candidate(record.id, record.body.client, by))
-        except (RedisError, OSError):
-            away = True
+        if self._sweep.locked():
+            raise Overloaded("Another looks through Redis at the moment.", retry_after_s=AGAIN_S)
+        async with self._sweep:
+            try:
+                for shard in self._shards:
+                    async for record in records(shard, ended=ended):
+                        if by := found_by(record):
+                            found.append(_Candidate(record.id, record.body.client, by))
+            except (RedisError, OSError):
+                away = True
         once = {each.booking: each for each in reversed(found)}
         ordered = [once[booking] for booking in sorted(once, reverse=True)]
         page = ordered[:limit]
@@ -269,10 +283,20 @@ async def _ids(shard: Shard, *, ended: bool) -> AsyncIterator[builtins.list[str]
     redis, number = shard.redis, shard.number
     prefix = keys.booking(number, "")
     if ended:
-        found = [name.decode().removeprefix(prefix) async for name in redis.scan_iter(f"{prefix}*", count=CHUNK)]
-    else:
-        sets = (keys.pending(number), keys.deadlines(number), keys.dead(number))
-        found = [each.decode() for name in sets for each in await redis.zrange(name, 0, -1)]
+        seen, some = set[str](), list[str]()
+        async for name in redis.scan_iter(f"{prefix}*", count=CHUNK):
+            booking = name.decode().removeprefix(prefix)
+            if booking not in seen:
+                seen.add(booking)
+                some.append(booking)
+            if len(some) == CHUNK:
+                yield some
+                some = []
+        if some:
+            yield some
+        return
+    sets = (keys.pending(number), keys.deadlines(number), keys.dead(number))
+    found = [each.decode() for name in sets for each in await redis.zrange(name, 0, -1)]
     once = sorted(set(found))
     for start in range(0, len(once), CHUNK):
         yield once[start : start + CHUNK]

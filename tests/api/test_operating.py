@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -11,6 +13,7 @@ from redis.exceptions import OutOfMemoryError
 
 from boxoffice import ids
 from boxoffice.access.store import Grant
+from boxoffice.backoffice import finding
 from boxoffice.backoffice.finding import Finder
 from boxoffice.books.dead_letters import DeadLetter
 from boxoffice.office import BoxOffice, open_box_office
@@ -19,6 +22,8 @@ from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
+from boxoffice.stores.record import Record
+from boxoffice.stores.shard import Shard
 from tests.api.conftest import assert_problem
 from tests.conftest import SHARD, SaleMaker, counters
 from tests.support.least import LeastRights
@@ -115,6 +120,66 @@ async def test_a_booking_is_found_and_its_three_truths_told(ops: httpx2.AsyncCli
         await ops.get("/v1/ops/bookings", params={"text": "4242424242424242"}), 422, "card-data-not-accepted"
     )
     assert_problem(await ops.get("/v1/ops/bookings", params={"text": "a\0b"}), 400, "malformed-request")
+
+
+async def test_a_booking_is_found_by_its_id_without_a_look_through_redis(
+    ops: httpx2.AsyncClient, till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sold, held, and ended unpaid: the process that is asked sells tickets, too."""
+    sold = await till.book(GA=2)
+    await till.rest_bookings()
+    held, ended = await till.hold(GA=1), await till.hold(GA=1)
+    await ops.post(f"/v1/ops/bookings/{ended}/cancel")
+
+    real, looked = finding.records, list[int]()
+
+    async def sweep(shard: Shard, *, ended: bool) -> AsyncIterator[Record]:
+        looked.append(shard.number)
+        async for record in real(shard, ended=ended):
+            yield record
+
+    monkeypatch.setattr(finding, "records", sweep)
+    for booking, status in ((sold, "confirmed"), (held, "held"), (ended, "cancelled")):
+        (match,) = (await ops.get("/v1/ops/bookings", params={"text": booking.upper()})).json()["data"]
+        assert (match["booking"]["id"], match["found_by"], match["booking"]["status"]) == (booking, "id", status)
+    assert looked == []
+    await ops.get("/v1/ops/bookings", params={"text": "ada"})
+    assert looked == [0, SHARD], "anything else is looked for there"
+
+
+async def test_one_at_a_time_looks_through_redis(
+    ops: httpx2.AsyncClient, till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, begun, go_on = finding.records, asyncio.Event(), asyncio.Event()
+
+    async def slow(shard: Shard, *, ended: bool) -> AsyncIterator[Record]:
+        begun.set()
+        await go_on.wait()
+        async for record in real(shard, ended=ended):
+            yield record
+
+    monkeypatch.setattr(finding, "records", slow)
+    held = await till.hold(GA=1)
+    look = {"text": "ada", "ended": "true"}
+    first = asyncio.create_task(ops.get("/v1/ops/bookings", params=look))
+    await asyncio.wait_for(begun.wait(), 10)
+    second = await asyncio.wait_for(ops.get("/v1/ops/bookings", params=look), 10)
+    assert_problem(second, 503, "overloaded")
+    assert second.headers["retry-after"] == "2"
+    go_on.set()
+    for answer in (await first, await ops.get("/v1/ops/bookings", params=look)):
+        assert [match["booking"]["id"] for match in answer.json()["data"]] == [held]
+
+
+async def test_a_capacity_is_not_changed_over_another_operators_head(ops: httpx2.AsyncClient, till: Till) -> None:
+    """By the version that the figures told."""
+    path = f"/v1/events/{till.event.id}"
+    (sale,) = (await ops.get("/v1/ops/figures")).json()["sales"]
+    version = {"If-Match": f'"{sale["version"]}"'}
+    tier = f"{path}/tiers/{tier_of(till.event, 'GA')}"
+    assert (await ops.patch(tier, json={"capacity": 25}, headers=version)).status_code == 200
+    assert (await ops.patch(tier, json={"capacity": 5}, headers=version)).status_code == 412
+    assert (await till.left("GA"))[0] == 25
 
 
 async def test_a_refund_at_the_desk_is_made_once(ops: httpx2.AsyncClient, till: Till) -> None:

@@ -142,6 +142,20 @@ async def test_capacity_says_what_it_comes_to(page: Page, demo: Demo, sign_in: S
     await dialog.get_by_role("button", name="Close").click()
 
 
+async def test_a_capacity_that_another_changed_meanwhile_is_told(page: Page, demo: Demo, sign_in: SignIn) -> None:
+    event = await demo.open_sale("Contested hall", GA=20)
+    await sign_in(page)
+    await page.goto("/ops#%")
+    await page.reload()
+    await expect(page.locator("#tiles")).to_be_visible()
+    await page.get_by_role("button", name="Capacity Contested hall").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Tickets in all").fill("30")
+    await demo.office.control.pause(event.id)
+    await dialog.get_by_role("button", name="Change it").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("Somebody else changed it in the meantime")
+
+
 async def test_calling_off_says_whom_it_costs_what(page: Page, demo: Demo, sign_in: SignIn, picture: Picture) -> None:
     event = await demo.open_sale("Ill singer", GA=20)
     for _ in range(2):

@@ -6,9 +6,12 @@ import { byId, count, day, make, many, money, table } from "./dom.js";
 
 let current = null;
 
+/** Keys of refunds that nobody has answered yet, by booking: asked for again, they are made once. */
+const keys = new Map();
+
 export function beginBookings() {
   byId("find").addEventListener("submit", (event) => { event.preventDefault(); find(byId("find-text").value.trim()); });
-  document.addEventListener("changed", () => { if (current) show(current); });
+  document.addEventListener("changed", () => { if (current && !byId("bookings").hidden) show(current); });
 }
 
 export async function find(text) {
@@ -19,7 +22,7 @@ export async function find(text) {
   byId("found").replaceChildren();
   byId("dossier").replaceChildren();
   current = null;
-  const answer = await call("GET", `/v1/ops/bookings?ended=true&text=${encodeURIComponent(text)}`);
+  const answer = await call("GET", `/v1/ops/bookings?text=${encodeURIComponent(text)}${byId("find-ended").checked ? "&ended=true" : ""}`);
   if (!fine(answer)) { says.textContent = why(answer); return; }
   const { data, redis_away: away } = answer.body;
   says.textContent = (data.length ? `${many(data.length, "booking")} found.` : "No booking is known by that.") + (away ? " Redis does not answer: holds are not among them." : "");
@@ -35,7 +38,7 @@ const itemsOf = (booking) => booking.items.map((item) => `${item.quantity} × ${
 
 async function show(match) {
   const place = byId("dossier"), id = match.booking.id;
-  const [dossier, found] = await Promise.all([call("GET", `/v1/ops/bookings/${id}`), call("GET", `/v1/ops/bookings?ended=true&text=${id}`)]);
+  const [dossier, found] = await Promise.all([call("GET", `/v1/ops/bookings/${id}`), call("GET", `/v1/ops/bookings?text=${id}`)]);
   if (!fine(dossier)) { place.replaceChildren(make("p", { class: "differs", role: "alert" }, why(dossier))); return; }
   current = (fine(found) && found.body.data[0]) || match;
   const { booking, client_id: shop } = current;
@@ -44,8 +47,8 @@ async function show(match) {
     make("div", { class: "card" }, make("div", { class: "sale" }, make("div", { class: "head" },
       make("h3", {}, itemsOf(booking)), make("span", { class: "badge" }, booking.status),
       make("span", { class: "quiet" }, `${money(booking.amount_cents, booking.currency)}${booking.refunded_cents ? `, ${money(booking.refunded_cents, booking.currency)} refunded` : ""} · customer ${booking.customer_id} · shop ${shop}${booking.reference ? ` · ${booking.reference}` : ""}`),
-      booking.status === "confirmed" ? make("button", { type: "button", onclick: () => refund(booking) }, "Refund") : null,
-      ["held", "pending", "confirmed"].includes(booking.status) ? make("button", { type: "button", onclick: () => cancel(booking) }, "Cancel") : null,
+      booking.status === "confirmed" ? make("button", { type: "button", onclick: () => again(refund(booking)) }, "Refund") : null,
+      ["held", "pending", "confirmed"].includes(booking.status) ? make("button", { type: "button", onclick: () => again(cancel(booking)) }, "Cancel") : null,
     ), make("code", {}, booking.id))),
     ...differences(redis, postgres, gateway),
     make("div", { class: "truths" }, truth("Redis", redis), truth("PostgreSQL", postgres), truth("The gateway", Object.keys(gateway).length ? gateway : null)));
@@ -78,8 +81,16 @@ function parts(known) {
   ];
 }
 
+/** The card is read anew after a dialog that ended without an answer: it may have been done. */
+async function again(asked) {
+  if (!(await asked) && current) await show(current);
+}
+
 function refund(booking) {
-  const key = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+  const key = () => {
+    if (!keys.has(booking.id)) keys.set(booking.id, crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
+    return keys.get(booking.id);
+  };
   const inputs = booking.items.map((item) => [item, make("input", { type: "number", min: "0", max: item.quantity, value: item.quantity - (item.refunded ?? 0), inputmode: "numeric" })]);
   const reason = make("input", { maxlength: "200" }), preview = make("p", { role: "status" });
   const chosen = () => inputs.map(([item, input]) => ({ tier_id: item.tier_id, quantity: Number(input.value) })).filter((item) => item.quantity > 0);
@@ -94,13 +105,17 @@ function refund(booking) {
     title: "Refund at the desk", yes: "Refund", bad: true, lines: ["At full price, whatever the event's terms say. It is done once, however often it is sent."],
     fields: [...inputs.map(([item, input]) => field(`${item.code}: tickets of ${item.quantity} at ${money(item.unit_price_cents, booking.currency)}`, input)), field("Why? (may be left out)", reason), preview],
     check: () => (chosen().length ? "" : "Say which tickets."),
-    work: () => call("POST", `/v1/ops/bookings/${booking.id}/refund`, { items: whole() ? "all" : chosen(), ...(reason.value.trim() ? { reason: reason.value.trim() } : {}) }, { "Idempotency-Key": key }),
+    work: async () => {
+      const answer = await call("POST", `/v1/ops/bookings/${booking.id}/refund`, { items: whole() ? "all" : chosen(), ...(reason.value.trim() ? { reason: reason.value.trim() } : {}) }, { "Idempotency-Key": key() });
+      if (answer.status && answer.status < 500) keys.delete(booking.id);
+      return answer;
+    },
     done: (made) => `${money(made.amount_cents, made.currency)} are on their way back.`,
   });
 }
 
 function cancel(booking) {
-  const reason = make("input", { maxlength: "200" }), tickets = booking.items.reduce((all, item) => all + item.quantity, 0);
+  const reason = make("input", { maxlength: "200" }), tickets = booking.items.reduce((all, item) => all + item.quantity - (item.refunded ?? 0), 0);
   return ask({
     title: "Cancel this booking?", yes: "Cancel it", bad: true,
     lines: booking.status === "confirmed" ? [`${many(tickets, "ticket")} go on sale again, and as much of ${money(booking.amount_cents, booking.currency)} goes back as the event's terms say.`]
@@ -120,12 +135,12 @@ export async function showParked() {
   byId("parked-list").replaceChildren(...(data.length ? [table(["booking", "since", "why", "tickets", { text: "price", number: true }, ""], data.map((parked) => [
     make("a", { href: `#bookings=${parked.booking_id}` }, parked.booking_id), day(parked.parked_at), parked.error, parked.tickets === null ? "cannot be read" : count(parked.tickets),
     parked.amount_cents === null ? "" : money(parked.amount_cents, parked.currency),
-    [make("button", { type: "button", onclick: () => again(parked), "aria-label": `Try again: ${parked.booking_id}` }, "Try again"), " ",
+    [make("button", { type: "button", onclick: () => retry(parked), "aria-label": `Try again: ${parked.booking_id}` }, "Try again"), " ",
       make("button", { type: "button", onclick: () => fail(parked), "aria-label": `Fail: ${parked.booking_id}` }, "Fail")],
   ]), "Parked bookings")] : []));
 }
 
-const again = (parked) => ask({
+const retry = (parked) => ask({
   title: "Try it again?", yes: "Try again", lines: [`A worker tries this one booking again now, as often as at first. It failed ${many(parked.attempts, "time")}: ${parked.error}`, "It is charged once, whatever comes of it."],
   work: () => call("POST", `/v1/ops/parked/${parked.booking_id}/retry`), done: "A worker tries it again.",
 });

@@ -117,8 +117,13 @@ async function showHistory() {
     [deed.reason, changesOf(deed.changes)].filter(Boolean).join("; "), deed.outcome ?? "under way, or cut off"]), "Who did what")] : []));
 }
 
+/** The view's name and its text; nothing of a hash that nobody can read. */
+function hash() {
+  try { return decodeURIComponent(location.hash.slice(1)).split("="); } catch { return []; }
+}
+
 function view(focus = true) {
-  const [name, text] = decodeURIComponent(location.hash.slice(1)).split("=");
+  const [name, text] = hash();
   const chosen = VIEWS.includes(name) ? name : "now";
   for (const each of VIEWS) byId(each).hidden = each !== chosen;
   for (const link of document.querySelectorAll("nav a")) {

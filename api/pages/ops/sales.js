@@ -111,7 +111,7 @@ function capacity(sale) {
     title: `Capacity of ${sale.name}`, yes: "Change it", lines: ["It grows at once, and shrinks as far as tickets are neither sold, held nor set aside."],
     fields: [field("Tier", which), field("Tickets in all", wanted), preview],
     check: () => (/^\d+$/.test(wanted.value) && Number(wanted.value) !== tier().total ? "" : "Say another number of tickets."),
-    work: () => call("PATCH", path(sale, `/tiers/${encodeURIComponent(which.value)}`), { capacity: Number(wanted.value) }),
+    work: () => call("PATCH", path(sale, `/tiers/${encodeURIComponent(which.value)}`), { capacity: Number(wanted.value) }, version(sale)),
     done: ({ capacity_change: change }) => `It was ${count(change.before)}, and is ${count(change.after)} now${change.after === change.asked ? "" : `: ${count(change.asked)} was not possible`}.`,
   });
 }

@@ -10188,7 +10188,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["InternalErrorProblem"];
                 };
             };
-            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/overloaded`: More is asked for than can be answered. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. */
             503: {
                 headers: {
                     "Cache-Control": components["headers"]["Cache-Control"];
@@ -10197,7 +10197,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                    "application/problem+json": components["schemas"]["OverloadedProblem"] | components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"];
                 };
             };
         };
