@@ -114,7 +114,7 @@ class _Shop:
                 problem(400, "malformed-request", "An order has a number of 8 to 32 small letters and digits.")
             )
         wanted = {name: wishes[name] for name in _BOOKING if wishes.get(name) is not None}
-        body = {"customer_id": customer, "reference": order, "return_url": self._return_url(order), **wanted}
+        body = {"customer_id": customer, "reference": order, "return_url": self._return_url(request, order), **wanted}
         answer = await self._api.ask("POST", "/v1/bookings", body=body, headers=_passed_in(request))
         self._api.remember(answer)
         return answer
@@ -140,11 +140,12 @@ class _Shop:
         return await self._of_booking(request, "POST", "/cancel")
 
     async def refund(self, request: Request) -> Response:
-        """Give some tickets back, or all. A shop has its own rules for that; this one always says yes."""
-        wishes = await _body(request)
-        return await self._of_booking(
-            request, "POST", "/refunds", {"items": wishes.get("items"), "reason": "asked for in the shop"}
-        )
+        """Give some tickets back, at their full price: the API leaves it to the shop, and asks for none of the event's terms.
+        So a shop has rules of its own: until when, how many, for whom. This one has only that they are named one by one."""
+        items = (await _body(request)).get("items")
+        if not isinstance(items, list):
+            raise _Refused(problem(400, "malformed-request", "Name the tickets. All of them are cancelled instead."))
+        return await self._of_booking(request, "POST", "/refunds", {"items": items, "reason": "asked for in the shop"})
 
     async def _of_booking(
         self, request: Request, method: str, path: str, body: Mapping[str, Any] | None = None
@@ -155,8 +156,10 @@ class _Shop:
             return refusal
         return await self._api.ask(method, f"/v1/bookings/{booking}{path}", body=body, headers=_passed_in(request))
 
-    def _return_url(self, order: str) -> str:
-        return f"{self._terms.origins[0]}/?order={order}"
+    def _return_url(self, request: Request, order: str) -> str:
+        """At the origin from which the order came, where its cookie and its storage are: the guard has looked at it."""
+        origin = request.headers.get("origin")
+        return f"{origin if origin in self._terms.origins else self._terms.origins[0]}/?order={order}"
 
 
 def _customer(request: Request) -> str:

@@ -158,7 +158,7 @@ export function open(main, id, tools) {
       h("div", { class: "row" },
         h("button", { type: "button", class: "danger", disabled: busy, onclick: cancel }, "Cancel the booking"),
         ...left.map((item) => h("button", { type: "button", disabled: busy, onclick: () => refundOne(item) }, `Refund one ${item.code}`))),
-      h("p", { class: "quiet" }, "Cancelling gives everything back, on the event's terms. A refund gives back the full price."),
+      h("p", { class: "quiet" }, "Cancelling gives all tickets back: how much money, the event's terms say. A refund gives back the full price of one."),
     ];
   }
 
@@ -177,18 +177,27 @@ export function open(main, id, tools) {
   const payWith = (token) =>
     send("pay", "/payment", token ? { token, card_name: "Test Card", expected_amount_cents: view.amount_cents } : {});
 
+  /** What was asked about is done only while the booking is what it was: a hold may be paid meanwhile, in another window. */
+  async function agreed(...question) {
+    const asked = view.status;
+    if (!await confirmed(...question)) return false;
+    if (view.status === asked) return true;
+    tools.say("Meanwhile this booking has changed. Nothing was done: look at what it is now.", "warn");
+    return false;
+  }
+
   async function letGo() {
-    if (await confirmed("Let these tickets go?", "They are on sale again at once.", "Let them go")) send("cancel", "/cancel", {});
+    if (await agreed("Let these tickets go?", "They are on sale again at once.", "Let them go")) send("cancel", "/cancel", {});
   }
 
   async function cancel() {
     const detail = `${words.money(view.amount_cents - view.refunded_cents, view.currency)} were paid. What comes back is as the event's terms say, and the tickets are on sale again.`;
-    if (await confirmed("Cancel this booking?", detail, "Cancel it")) send("cancel", "/cancel", {});
+    if (await agreed("Cancel this booking?", detail, "Cancel it")) send("cancel", "/cancel", {});
   }
 
   async function refundOne(item) {
     const detail = `${words.money(item.unit_price_cents, view.currency)} go back to you, and the ticket is on sale again.`;
-    if (await confirmed(`Refund one ticket of ${item.code}?`, detail, "Refund it")) send("refund", "/refunds", { items: [{ tier_id: item.tier_id, quantity: 1 }] });
+    if (await agreed(`Refund one ticket of ${item.code}?`, detail, "Refund it")) send("refund", "/refunds", { items: [{ tier_id: item.tier_id, quantity: 1 }] });
   }
 
   let toldAt = Infinity;

@@ -101,6 +101,7 @@ async function comeBack() {
     } catch { /* My tickets says that it cannot be read */ }
   }
   history.replaceState(null, "", found ? `/#/booking/${found}` : "/#/tickets");
+  if (!found) say("You come back from your bank, but this browser does not know that order. Do not order again: use the browser in which you ordered.", "warn");
 }
 
 async function start() {

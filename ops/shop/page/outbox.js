@@ -77,11 +77,15 @@ async function once(order) {
   }
 }
 
-/** A refusal says that nothing was done under this key, also of the tries before it: a repeat of what is in is told so. */
+/** Whether this tells what became of the order, also of the tries before it. The box office looks at the key first, so its
+ * refusals do; not so one for asking too often, what somebody on the way refuses without a problem of ours, and, of an order
+ * that was sent before, what the shop's own back end says of its key and of a session that was renewed. */
 function isFinal(order, answer) {
-  if (answer.status >= 500) return answer.status === 502 && answer.body?.type === "/problems/shop-key";
-  if (answer.status === 408) return false;
-  return !(order.kind === "cancel" && answer.body?.type === "/problems/payment-in-progress");
+  if (answer.status < 300) return true;
+  const type = /^\/problems\/([a-z-]+)$/.exec(answer.body?.type ?? "")?.[1];
+  if (!type || type === "rate-limited") return false;
+  if (type === "shop-key" || (type === "not-found" && order.renewed)) return order.tries === 0;
+  return answer.status < 500 && !(order.kind === "cancel" && type === "payment-in-progress");
 }
 
 function note(order, more) {

@@ -38,7 +38,7 @@ async def terms(office: BoxOffice) -> Terms:
     await load_all(office)
     await office.access.add_api_key(CLIENT, BROWSE, Grant(("browse",), origins=(ORIGIN,)))
     await office.access.add_api_key(CLIENT, SECRET, Grant(("read", "book", "refund")))
-    await office.access.set_return_urls(CLIENT, [ORIGIN])
+    await office.access.set_return_urls(CLIENT, [ORIGIN, NEARBY])
 
     async def known() -> bool:
         await office.catalogue.api_keys.renew()

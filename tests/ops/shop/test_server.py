@@ -18,7 +18,7 @@ from ops.shop.asking import Api
 from ops.shop.server import create_app
 from ops.shop.terms import Terms
 from tests.conftest import settle_all
-from tests.ops.shop.conftest import BROWSE, ORIGIN, SECRET, Buyer
+from tests.ops.shop.conftest import BROWSE, NEARBY, ORIGIN, SECRET, Buyer
 from tests.support.shop.orders import CLIENT, tier_of
 
 PAGE = Path(server.__file__).with_name("page")
@@ -71,6 +71,9 @@ async def test_a_customer_holds_pays_and_refunds(
     url = f"/shop/bookings/{booking['id']}/refunds"
     refunded = await ada.post(url, json=some, headers={"Idempotency-Key": "refund-key"})
     assert (refunded.status_code, refunded.json()["amount_cents"]) == (201, 2_000)
+    for items in ("all", "owed", None):
+        refused = await ada.post(url, json={"items": items}, headers={"Idempotency-Key": "more-than-one"})
+        assert refused.status_code == 400, "at the full price all are given back by the shop's people alone"
     cancelled = await ada.post(f"/shop/bookings/{booking['id']}/cancel", json={})
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
 
@@ -78,7 +81,11 @@ async def test_a_customer_holds_pays_and_refunds(
 async def test_a_customer_comes_back_from_the_bank_to_the_shop_with_the_orders_number(
     ada: httpx2.AsyncClient, event: EventView
 ) -> None:
+    """From where the order came: at another origin of the same shop there is neither its cookie nor what the page has kept."""
     assert (await hold(ada, event, GA=1)).json()["return_url"] == f"{ORIGIN}/?order=order00001"
+    ada.headers["Origin"] = NEARBY
+    held = await hold(ada, event, key="hold-key-2", GA=1)
+    assert held.json()["return_url"] == f"{NEARBY}/?order=order00001"
 
 
 async def test_an_order_is_sent_on_under_the_key_of_the_page(ada: httpx2.AsyncClient, event: EventView) -> None:
@@ -114,7 +121,7 @@ async def test_another_customers_booking_does_not_exist(
             ("payment", {"token": "tok_ok"}),
             ("extend", {"extra_s": 9}),
             ("cancel", {}),
-            ("refunds", {"items": "all"}),
+            ("refunds", {"items": [{"tier_id": tier_of(event, "GA"), "quantity": 1}]}),
         ):
             answers.append(await eve.post(f"/shop/bookings/{booking}/{verb}", json=body, headers=key))
         return [(answer.status_code, answer.text) for answer in answers]
