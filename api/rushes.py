@@ -37,7 +37,7 @@ RATE_MAX: Final = 150
 BOUNDS: Final = {"customers": (100, 6_000), "seconds": (5, 60), "trouble": (0, 0.5)}
 
 
-class RushTerms(Struct, forbid_unknown_fields=True):
+class RushTerms(Struct, frozen=True, forbid_unknown_fields=True):
     """What is wished for."""
 
     customers: int = 1_500
@@ -51,7 +51,7 @@ class RushTerms(Struct, forbid_unknown_fields=True):
     """Who is killed in the middle of it. The supervisor starts it again."""
 
 
-class TierCount(Struct):
+class TierCount(Struct, frozen=True):
     """Tickets of a tier, over all events of the rush, as Redis counts them."""
 
     code: str
@@ -71,7 +71,7 @@ class KilledView(Struct):
     """Seconds until its successor ran; None: not yet."""
 
 
-class RushFinding(Struct):
+class RushFinding(Struct, frozen=True):
     """One invariant, as the audit found it."""
 
     name: str
@@ -105,7 +105,7 @@ class RushState(Struct):
     error: str = ""
 
 
-class Wish(Struct):
+class Wish(Struct, frozen=True):
     """One rush that is wished for."""
 
     id: str

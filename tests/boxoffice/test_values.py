@@ -15,6 +15,7 @@ import boxoffice
 
 CHANGED = {
     "read from a request, by one decoder, and handed on": {"wire", "api.headers.Headers", "api.transport.head.Head"},
+    "what is told of a rush while it is played": {"api.rushes.RushState", "api.rushes.KilledView"},
     "what a connection or a check fills in as it goes": {
         "api.pipeline.Passage", "api.transport.reader.Request", "api.transport.reply.Reply",
         "api.transport.sent_away.SentAway", "telemetry.traces.Trace",

@@ -32,7 +32,8 @@ async def test_tickets_are_bought_and_given_back(buyer: Buyer, demo: Demo, axe: 
     event = await demo.open_sale("An evening of songs", VIP=10, GA=100)
     page = buyer.page
     await page.goto(f"{demo.url}/")
-    await expect(page.get_by_role("link", name="An evening of songs")).to_be_visible()
+    # The list is looked at every five seconds.
+    await expect(page.get_by_role("link", name="An evening of songs")).to_be_visible(timeout=20_000)
     await axe(page)
     await picture(page, "shop-events")
 

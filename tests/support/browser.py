@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Response, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Response,
+    async_playwright,
+    expect,
+)
 
 from api.pages.npm import INSTALLED
 
@@ -53,6 +62,9 @@ async def a_browser(path: str) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
         await browser.close()
+
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 class Watched:
