@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -45,10 +45,6 @@ STRANGERS: Final = ("401", "404", "405")
 
 def counted() -> dict[str, int]:
     """What this process has counted since it began, by the names of the sums."""
-    return {name: count for name, count in _summed() if count}
-
-
-def _summed() -> Iterator[tuple[str, int]]:
     totals: Counter[str] = Counter()
     for (outcome,), cell in series.ADMISSIONS.cells.items():
         totals[f"admissions:{outcome}"] += int(cell.value)
@@ -72,7 +68,7 @@ def _summed() -> Iterator[tuple[str, int]]:
         for spread in histogram.spreads.values():
             for at, count in enumerate(spread.counts):
                 totals[f"{name}:{at}"] += count
-    yield from totals.items()
+    return dict(+totals)
 
 
 def spread_of(sums: Mapping[str, int], name: str) -> list[int]:
@@ -101,9 +97,8 @@ class Sums:
 
     async def read(self) -> dict[str, int]:
         """Of all processes, this one's last second among it if Redis takes it. Raises Redis's errors."""
-        with contextlib.suppress(
-            RedisError, OSError
-        ):  # one that takes no writes at the moment has its sums all the same
+        # One that takes no writes at the moment has its sums all the same.
+        with contextlib.suppress(RedisError, OSError):
             await self.add()
         found: dict[bytes, bytes] = await self._redis.hgetall(keys.sums(SUMS_SHARD))  # type: ignore[misc]
         return {name.decode(): int(count) for name, count in found.items()}

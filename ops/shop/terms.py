@@ -20,7 +20,7 @@ class Terms(NamedTuple):
     """Scope `browse`, for the shop's origins: the page has it, so everybody has."""
 
     origins: tuple[str, ...]
-    """Where the page is served, as browsers say it in `Origin`. The first is where customers come back to from the bank."""
+    """Where the page is served, as browsers say it in `Origin`. Customers come back from the bank to theirs."""
 
     answer_s: float = 15.0
     """Longest wait for an answer of the API. The page may ask it to wait for 10 seconds, so this is more."""

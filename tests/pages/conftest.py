@@ -7,6 +7,7 @@ go to `docs/pages/`, which docs/pages.md shows; else to a folder of the test.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,3 +88,22 @@ def picture(tmp_path: Path) -> Picture:
         return await take_picture(page, folder / f"{name}.png")
 
     return take
+
+
+SignIn = Callable[[Any], Awaitable[Any]]
+
+
+@pytest.fixture
+def sign_in(demo: Demo) -> SignIn:
+    """`await sign_in(page)` leaves an operator in the room, with the first figures there."""
+    from playwright.async_api import expect
+
+    async def work(page: Page) -> Page:
+        await page.goto("/ops")
+        await page.get_by_label("API key").fill(await demo.key("ops"))
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.locator("#room")).to_be_visible()
+        await expect(page.locator("#lamp")).to_contain_text(re.compile("well|wrong|act|look"))
+        return page
+
+    return work

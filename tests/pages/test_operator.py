@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any
 
@@ -13,26 +12,13 @@ from playwright.async_api import Page, expect
 from boxoffice.access.store import Grant
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import keys
-from tests.pages.conftest import Axe, Picture
+from tests.pages.conftest import Axe, Picture, SignIn
 from tests.support.browser import Watched
 from tests.support.demo import Demo
 from tests.support.shop import office
 from tests.support.waiting import eventually
 
-SignIn = Callable[[Page], Awaitable[Page]]
 numbers = count()
-
-
-@pytest.fixture
-def sign_in(demo: Demo) -> SignIn:
-    async def work(page: Page) -> Page:
-        await page.goto("/ops")
-        await page.get_by_label("API key").fill(await demo.key("ops"))
-        await page.get_by_role("button", name="Sign in").click()
-        await expect(page.locator("#lamp")).to_contain_text(re.compile("well|wrong|act|look"))
-        return page
-
-    return work
 
 
 async def book(demo: Demo, event: EventView, token: str | None = "tok_ok", **tickets: int) -> str:

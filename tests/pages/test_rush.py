@@ -5,22 +5,14 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.pages.conftest import Axe, Picture
-from tests.support.demo import Demo
-
-
-async def sign_in(page: Page, key: str) -> None:
-    await page.goto("/ops")
-    await page.locator("#api-key").fill(key)
-    await page.locator("#api-key").press("Enter")
-    await expect(page.locator("#room")).to_be_visible()
+from tests.pages.conftest import Axe, Picture, SignIn
 
 
 @pytest.mark.timeout(300)
 async def test_a_worker_dies_in_a_rush_and_every_invariant_holds(
-    page: Page, demo: Demo, axe: Axe, picture: Picture
+    page: Page, sign_in: SignIn, axe: Axe, picture: Picture
 ) -> None:
-    await sign_in(page, await demo.key("ops"))
+    await sign_in(page)
     panel = page.locator("#rush")
     await panel.get_by_label("Customers").fill("900")
     await panel.get_by_label("Seconds").fill("10")
@@ -42,8 +34,8 @@ async def test_a_worker_dies_in_a_rush_and_every_invariant_holds(
     assert (await picture(panel, "rush")).stat().st_size < 80_000
 
 
-async def test_where_nobody_plays_the_panel_hides(page: Page, demo: Demo) -> None:
+async def test_where_nobody_plays_the_panel_hides(page: Page, sign_in: SignIn) -> None:
     await page.route("**/v1/ops/rushes", lambda route: route.fulfill(status=404, json={"status": 404}))
-    await sign_in(page, await demo.key("ops"))
+    await sign_in(page)
     await expect(page.get_by_text("A rush to watch")).to_have_count(0)
     await expect(page.locator("#rush")).to_be_hidden()
